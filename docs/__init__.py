@@ -1,0 +1,1 @@
+"""The documentation: pages, and what makes those that are made (``python -m docs.generate``)."""

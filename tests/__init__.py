@@ -1,0 +1,1 @@
+"""Tests of Oubliette and the machinery that they stand on."""

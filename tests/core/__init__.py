@@ -1,0 +1,1 @@
+"""Tests of oubliette-core, one file a module."""

@@ -1,0 +1,1 @@
+"""Tests of what core gives to the tests of others."""

@@ -1,0 +1,1 @@
+"""Tests of the Docker runtime, most of them on a real engine."""

@@ -1,0 +1,1 @@
+"""Tests of the whole, from the command line down to a real engine."""

@@ -1,0 +1,1 @@
+"""The store of images of the embedded runtime."""

@@ -1,0 +1,1 @@
+"""A runtime as somebody else would write it, and the Podman that it drives in tests."""
