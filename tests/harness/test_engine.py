@@ -129,7 +129,7 @@ def busy_container(engine: Engine, busybox: Path, marker: int) -> str:
     }
     container: str = raw.call(engine, "POST", "/containers/create", spec)["Id"]
     raw.call(engine, "POST", f"/containers/{container}/start")
-    assert processes_with(str(marker))
+    wait_until(lambda: bool(processes_with(str(marker))))
     return container
 
 

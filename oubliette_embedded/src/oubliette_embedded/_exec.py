@@ -243,6 +243,7 @@ class _Talk:
                 return self._end(timed_out=not cancelled)
             self._turn(min(left, _WAKE))
         self._drain()
+        self._command.hand_over(sorted(self._streams))
         return self._result(exit_code=self._command.exit_code)
 
     def _turn(self, seconds: float) -> bool:
@@ -257,6 +258,8 @@ class _Talk:
                 self._read(descriptor)
             elif descriptor == self._command.stdin:
                 self._feed()
+            else:
+                self._poll.unregister(descriptor)  # the alarm: it has been heard, and would go on ringing
         return bool(events)
 
     def _feed(self) -> None:
@@ -289,13 +292,11 @@ class _Talk:
             self._poll.unregister(descriptor)
             self._streams.discard(descriptor)
 
-    def _drain(self) -> None:
-        """Read what is left, and leave the streams open for what the command left running."""
+    def _drain(self, quiet: float = _QUIET) -> None:
+        """Read what is left, until nothing has come for `quiet` seconds."""
         deadline = time.monotonic() + _DRAIN
-        while self._streams and time.monotonic() < deadline:
-            if not self._turn(_QUIET):
-                break
-        self._command.hand_over(sorted(self._streams))
+        while self._streams and time.monotonic() < deadline and self._turn(quiet):
+            pass
 
     def _end(self, *, timed_out: bool) -> ExecResult:
         command = self._command
@@ -303,8 +304,7 @@ class _Talk:
         deadline = time.monotonic() + _KILLING
         while command.killed is None and not command.lost and time.monotonic() < deadline:
             self._turn(deadline - time.monotonic())
-        while self._streams and self._turn(0.0):
-            pass
+        self._drain(quiet=0.0)
         killed = command.killed is True or command.is_gone()
         return self._result(exit_code=None, timed_out=timed_out, cancelled=not timed_out, killed=killed)
 
@@ -313,6 +313,7 @@ class _Talk:
         return bytes(self._kept.get(command.stdout, b"")), bytes(self._kept.get(command.stderr, b""))
 
     def _lost(self) -> RuntimeLostError:
+        self._drain()
         error = self._command.loss()
         error.stdout, error.stderr = self._output()
         return error
