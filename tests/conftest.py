@@ -36,6 +36,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if {"engine", "enter", "start_private_engine"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.engine)
+    if hasattr(config, "workerinput"):
+        # What takes long comes first, or one worker would still be at it when the others are done.
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import socket
 import ssl
 import threading
@@ -544,6 +545,21 @@ def test_a_header_that_does_not_come_is_not_waited_for(
             pass
 
     assert {"status": "ok"} == httpx2.get(f"{served.base}/healthz").json()
+
+
+def test_an_idle_connection_is_kept_for_longer_than_clients_use_it(served: Served) -> None:
+    """Python's use one for five seconds: closed just then, it would take their next request along."""
+    address = served.base.removeprefix("http://").split(":")
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((address[0], int(address[1])), timeout=20) as connection:
+        connection.sendall(request)
+        first = connection.recv(4096)
+        closed, _, _ = select.select([connection], [], [], 6)
+        connection.sendall(request)
+        second = connection.recv(4096)
+
+    assert [] == closed
+    assert [b"HTTP/1.1 200"] * 2 == [first[:12], second[:12]]
 
 
 def _is_running(served: Served) -> bool:

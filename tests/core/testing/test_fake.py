@@ -556,6 +556,18 @@ def test_an_image_is_built_from_a_dockerfile(runtime: Runtime, tmp_path: Path) -
     assert f"FROM {IMAGE}" == lines[0]
 
 
+def test_a_build_can_be_cancelled_just_before_a_command(runtime: Runtime, tmp_path: Path) -> None:
+    """There is nothing to be killed yet; it must not be waited for afterwards."""
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN sleep 1000\n")
+    runtime.pull(IMAGE)
+    cancel = Cancel()
+    spec = BuildSpec(context=tmp_path, tag="built")
+    with pytest.raises(ImageBuildError, match="cancelled"):
+        runtime.build(spec, progress=lambda event: "RUN" in event.detail and cancel.cancel(), cancel=cancel)
+
+    assert not runtime.exists("built")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -118,6 +118,7 @@ class Build:
             cwd=self._settings["workdir"],
             user=self._settings["user"],
             output=self,
+            cancelled=self._is_cancelled,
         )
         self._check()
         if code != 0:
@@ -198,8 +199,11 @@ class Build:
         if self._container is not None:
             self._container.kill()
 
+    def _is_cancelled(self) -> bool:
+        return self._cancel is not None and self._cancel.cancelled
+
     def _check(self) -> None:
-        if self._cancel is not None and self._cancel.cancelled:
+        if self._is_cancelled():
             raise self._failure("it was cancelled")
 
     def _failure(self, reason: str) -> ImageBuildError:

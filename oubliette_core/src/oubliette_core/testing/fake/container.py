@@ -24,7 +24,7 @@ from oubliette_core.testing.fake.tree import make_tree
 from oubliette_core.testing.fake.users import home_of, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from oubliette_core.testing.fake.images import FakeImage
 
@@ -256,9 +256,18 @@ class FakeContainer:
             self.kernel.freeze(paused)
 
     def run_to_end(
-        self, argv: tuple[str, ...], *, env: Mapping[str, str], cwd: str, user: str, output: Recorder
+        self,
+        argv: tuple[str, ...],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        user: str,
+        output: Recorder,
+        cancelled: Callable[[], bool],
     ) -> int:
         """Run a command as the only process, for a build; its exit code.
+
+        :param cancelled: tells whether not to wait for its end any more; who cancels kills it.
 
         :raises OSError: it cannot be run. :raises ValueError: there is no such user.
         """
@@ -271,7 +280,7 @@ class FakeContainer:
         out = Sink(output)
         null = FileStream(self.files.open_node("/dev/null", "r", who), "r")
         task = kernel.spawn(program, real, env=variables, cwd=cwd, who=who, streams={0: null, 1: out, 2: out})
-        kernel.wait(lambda: not kernel.tasks)
+        kernel.wait(lambda: cancelled() or not kernel.tasks)
         return task.exit_code or 0
 
     @property

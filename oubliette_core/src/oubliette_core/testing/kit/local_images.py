@@ -195,7 +195,7 @@ class BuildCases(Cases):
         assert not runtime.exists(spec.tag)
 
     def test_images_build_cancel(self, stage: Stage, runtime: Runtime, make: Maker) -> None:
-        spec = _build(stage, make, "RUN echo begun; sleep 1000\n")
+        spec = _build(stage, make, 'RUN echo be""gun; sleep 1000\n')
         begun: list[str] = []
         cancel = Cancel()
         build = start(lambda: runtime.build(spec, progress=lambda event: begun.append(event.detail), cancel=cancel))
