@@ -317,7 +317,7 @@ def test_a_session_belongs_to_the_token_that_opened_it(served: Served, http: htt
     listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
     own = http.post("/mcp", json=listing, headers=headers)
     stolen = http.post("/mcp", json=listing, headers={**headers, "Authorization": f"Bearer {other}"})
-    guessed = http.post("/mcp", json=listing, headers={**headers, "Mcp-Session-Id": session[:-1] + "0"})
+    guessed = http.post("/mcp", json=listing, headers={**headers, "Mcp-Session-Id": session[::-1]})
 
     assert 200 == own.status_code
     assert 404 == stolen.status_code

@@ -37,14 +37,14 @@ def image(word: str = "1", *layers: Layer, platform: str = OWN, **settings: obje
 
 
 def content(store: ImageStore, reference: str, platform: str | None = None) -> dict[str, str]:
-    """Give the files of an image by their names, the uppermost of each."""
+    """Give the regular files of an image by their names, the uppermost of each."""
     used = store.use(reference, platform, "looker")
     store.release("looker")
     return {
         str(path.relative_to(layer)): path.read_text(errors="replace")
         for layer in used.layers
         for path in layer.rglob("*")
-        if path.is_file()
+        if path.is_file() and not path.is_symlink()
     }
 
 
