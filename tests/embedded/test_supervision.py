@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def test_a_command_tells_that_the_supervisor_was_killed(root: Path, box: Box) ->
     outcome = running.outcome(20)
 
     assert isinstance(outcome, RuntimeLostError)
-    assert (500_000, b"") == (len(outcome.stdout), outcome.stderr)
+    # Where it was raised, and what the supervisor noted, tell a loss before the command's start from a later one.
+    log = (root / "containers" / box.id / "supervisor.log").read_text()
+    assert (500_000, b"") == (len(outcome.stdout), outcome.stderr), [*traceback.format_exception(outcome), log]
 
 
 def test_the_container_ends_with_bubblewrap(root: Path, box: Box) -> None:
