@@ -95,8 +95,12 @@ class Command:
             elif what == b"failed":
                 code, _, reason = rest.decode(errors="replace").partition(" ")
                 raise _not_run(spec, int(code), reason)
-            else:
+            elif self.stdout < 0:
                 raise self.loss()
+            else:
+                # It may have been started, and have printed something, before that could be told.
+                self.lost = True
+                return
 
     def fileno(self) -> int:
         """Return the descriptor on which news of the command can be waited for."""
