@@ -195,6 +195,7 @@ class BuildCases(Cases):
         assert not runtime.exists(spec.tag)
 
     def test_images_build_cancel(self, stage: Stage, runtime: Runtime, make: Maker) -> None:
+        # Only what it prints has the word in one piece: engines also tell which step comes next.
         spec = _build(stage, make, 'RUN echo be""gun; sleep 1000\n')
         begun: list[str] = []
         cancel = Cancel()
