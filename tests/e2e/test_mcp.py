@@ -130,7 +130,7 @@ def test_two_hundred_calls_at_once(home: McpHome, address: Address) -> None:
     home("project", "create", "demo")
     threads = _threads(address.pid)
     home("container", "start", "demo")
-    anyio.run(storm, range(60))  # what is kept open for the next calls is open now
+    anyio.run(storm, range(200))  # what is kept open for the next calls is open now, all of it
     anyio.run(storm, [number for number in range(200) if number % 4])
     alone = light()
     descriptors = _descriptors(address.pid)

@@ -38,9 +38,9 @@ _LARGEST_BODY = 4 * 2**20
 _SESSIONS = 1000
 _CONNECTIONS = 512
 """Open connections at most: beyond it 503. The usual limit of 1024 descriptors has to do for engines and files too."""
-_KEEP_ALIVE = 75
-"""Seconds after which an idle connection is closed: later than clients do it (Python's after 5, Node's after 4), who
-could otherwise send a request into a connection that is being closed, and would not know whether it was carried out."""
+_KEEP_ALIVE = 20
+"""Seconds after which an idle connection is closed: later than clients do it (Node's after 4, Python's after 5 or 15),
+who could otherwise send a request into a connection that is being closed, and not know whether it was carried out."""
 _LONGEST_TOKEN = 200
 
 
