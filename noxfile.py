@@ -23,9 +23,9 @@ GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")
 PLUGINS = ("oubliette_docker", "oubliette_apple", "oubliette_embedded")
 # One call for all: they depend on each other and none is in an index.
 EDITABLE = ("-e", "./oubliette_core[server,testing]", *(part for p in PLUGINS for part in ("-e", f"./{p}")))
-# The docs and the images have sessions of their own. One worker more than the smallest machine has processors: many
-# tests wait.
-IN_PARALLEL = ("-n", "3", "--dist", "worksteal", "--ignore=tests/docs", "--ignore=tests/images_build")
+# The docs and the images have sessions of their own. Two processors are busy with two workers; whoever is done takes
+# over from the other.
+IN_PARALLEL = ("-n", "2", "--dist", "worksteal", "--ignore=tests/docs", "--ignore=tests/images_build")
 
 
 def _group(name: str) -> tuple[str, ...]:
