@@ -561,9 +561,13 @@ def test_a_build_can_be_cancelled_just_before_a_command(runtime: Runtime, tmp_pa
     (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN sleep 1000\n")
     runtime.pull(IMAGE)
     cancel = Cancel()
-    spec = BuildSpec(context=tmp_path, tag="built")
+
+    def stop_at_the_command(event: ProgressEvent) -> None:
+        if "RUN" in event.detail:
+            cancel.cancel()
+
     with pytest.raises(ImageBuildError, match="cancelled"):
-        runtime.build(spec, progress=lambda event: "RUN" in event.detail and cancel.cancel(), cancel=cancel)
+        runtime.build(BuildSpec(context=tmp_path, tag="built"), progress=stop_at_the_command, cancel=cancel)
 
     assert not runtime.exists("built")
 
